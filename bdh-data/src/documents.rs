@@ -26,8 +26,8 @@ use std::sync::Arc;
 
 /// Documents in files, in reading order: parquet (column `text`), JSONL (field `text`) and text; plain, gzip or zstd.
 ///
-/// Opening reads the beginnings of the files. Documents are read group by group, so that at most one group is in memory:
-/// a row group of parquet, 1024 lines of JSONL, or a text file.
+/// Opening reads the beginnings of the files, and text files whole, to check them. Documents are read group by group, so
+/// that at most one group is in memory: a row group of parquet, 1024 lines of JSONL, or a text file.
 ///
 /// # Examples
 ///
@@ -128,6 +128,10 @@ impl Documents {
         let (mut files, mut left_out) = (Vec::new(), LeftOut::default());
         for path in paths {
             let name = relative_name(&path, dir);
+            if is_unfinished(&name) {
+                left_out.add(name, "an unfinished download");
+                continue;
+            }
             match DocumentFile::open(&path, name.clone())? {
                 Ok(file) => files.push(file),
                 Err(why) => left_out.add(name, why),
@@ -296,6 +300,14 @@ impl Documents {
             reader: None,
         }
     }
+}
+
+/// Returns whether a file has a name that downloads have until they are complete. Source: nanochat (`.tmp`), Hugging Face,
+/// browsers.
+fn is_unfinished(name: &str) -> bool {
+    [".tmp", ".part", ".incomplete", ".crdownload"]
+        .iter()
+        .any(|end| name.ends_with(end))
 }
 
 fn is_parquet(file: &DocumentFile) -> bool {

@@ -2,7 +2,7 @@
 
 use super::DocumentKind;
 use super::error::DocumentError;
-use super::lines::{Compression, LineReader, read_text};
+use super::lines::{Compression, LineReader, read_text, starts_with_document};
 use super::parquet::{ParquetReader, check_column};
 use super::part::Part;
 use crate::left_out::why_not_text;
@@ -56,7 +56,8 @@ impl DocumentFile {
         let unreadable = |source| DocumentError::unreadable(path, source);
         let mut file = File::open(path).map_err(unreadable)?;
         let size = file.metadata().map_err(unreadable)?.len();
-        if size == 0 {
+        // An empty parquet file is a download that failed. Left out, another file would become the validation split.
+        if size == 0 && !is_named(path, "parquet") {
             return Ok(Err("empty".to_owned()));
         }
         let mut head = Vec::new();
@@ -68,8 +69,14 @@ impl DocumentFile {
             Ok(format) => format,
             Err(why) => return Ok(Err(why)),
         };
-        if format == Format::Parquet {
-            check_column(path)?;
+        match format {
+            Format::Parquet => check_column(path)?,
+            // Only the whole content shows that it is text, as of Latin-1 with a late accent, or of an archive in gzip.
+            Format::Text(compression) => match read_text(path, compression) {
+                Err(DocumentError::Damaged { why, .. }) => return Ok(Err(why)),
+                text => drop(text?),
+            },
+            Format::Lines(_) => {}
         }
         let digest = digest(head, &mut file, size).map_err(unreadable)?;
         Ok(Ok(Self {
@@ -134,10 +141,7 @@ fn digest(mut bytes: Vec<u8>, file: &mut File, size: u64) -> io::Result<String> 
 /// Returns the format of a file, or the reason why it has no documents.
 fn format_of(path: &Path, head: &[u8]) -> Result<Format, String> {
     // By its name too: a file that is cut within its first bytes is damaged, and no text.
-    let is_named_so = path
-        .extension()
-        .is_some_and(|end| end.eq_ignore_ascii_case("parquet"));
-    if head.starts_with(b"PAR1") || is_named_so {
+    if head.starts_with(b"PAR1") || is_named(path, "parquet") {
         return Ok(Format::Parquet);
     }
     let compression = Compression::of(head);
@@ -146,11 +150,23 @@ fn format_of(path: &Path, head: &[u8]) -> Result<Format, String> {
     {
         return Err(why);
     }
+    // Such as `dataset_infos.json` beside the data.
+    if compression == Compression::None
+        && is_named(path, "json")
+        && !starts_with_document(head, head.len() < HEAD)
+    {
+        return Err("JSON, but not an object with a `text` in each line".to_owned());
+    }
     if has_lines(path) {
         Ok(Format::Lines(compression))
     } else {
         Ok(Format::Text(compression))
     }
+}
+
+fn is_named(path: &Path, extension: &str) -> bool {
+    path.extension()
+        .is_some_and(|end| end.eq_ignore_ascii_case(extension))
 }
 
 /// Returns the head of a file without a character that the end of the head cuts.

@@ -17,6 +17,9 @@ const GROUP: usize = 1024;
 /// Most bytes of a document: a small compressed file could otherwise fill the memory.
 const LIMIT: u64 = 256 << 20;
 
+/// Bytes that editors of Windows put before UTF-8 text.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
 /// Compression of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Compression {
@@ -138,22 +141,48 @@ impl LineReader {
                 return Err(too_large(&self.path));
             }
             self.line += 1;
-            if !bytes.trim_ascii().is_empty() {
-                return self.document(&bytes).map(Some);
+            let line = trimmed(&bytes);
+            if !line.is_empty() {
+                return self.document(line).map(Some);
             }
         }
     }
 
     fn document(&self, line: &[u8]) -> Result<String, DocumentError> {
-        match serde_json::from_slice::<Line>(line) {
-            Ok(line) => Ok(line.text),
-            Err(error) => Err(DocumentError::Line {
-                path: self.path.clone(),
-                line: self.line,
-                why: format!("is no object with a text ({error})"),
-            }),
-        }
+        parse(line).map_err(|why| DocumentError::Line {
+            path: self.path.clone(),
+            line: self.line,
+            why: format!("is no object with a text ({why})"),
+        })
     }
+}
+
+/// Parses a line. serde would take an array of one string for an object with a text.
+fn parse(line: &[u8]) -> Result<String, String> {
+    if !line.starts_with(b"{") {
+        return Err("it has no `{` at its start".to_owned());
+    }
+    match serde_json::from_slice::<Line>(line) {
+        Ok(line) => Ok(line.text),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Returns a line without spaces and byte order mark.
+fn trimmed(line: &[u8]) -> &[u8] {
+    line.strip_prefix(BYTE_ORDER_MARK)
+        .unwrap_or(line)
+        .trim_ascii()
+}
+
+/// Returns whether the first line that is not blank is a document, or may be one that the end of the head cuts.
+pub(super) fn starts_with_document(head: &[u8], is_whole: bool) -> bool {
+    let mut lines = head.split_inclusive(|byte| *byte == b'\n');
+    let Some(line) = lines.find(|line| !trimmed(line).is_empty()) else {
+        return true;
+    };
+    let is_cut = !is_whole && !line.ends_with(b"\n");
+    is_cut && trimmed(line).starts_with(b"{") || parse(trimmed(line)).is_ok()
 }
 
 fn too_large(path: &Path) -> DocumentError {

@@ -154,7 +154,7 @@ fn damaged_parquet_is_an_error_wherever_it_is_cut() {
         Compression::SNAPPY,
     );
     let whole = fs::read(&path).expect("a file");
-    for length in 1..whole.len() {
+    for length in 0..whole.len() {
         fs::write(&path, &whole[..length]).expect("written");
         assert!(fault(&path).is_some(), "{length} of {} bytes", whole.len());
     }
@@ -241,6 +241,7 @@ fn line_without_a_text_is_refused_with_its_number() {
     for line in [
         "{\"text\": 5}",
         "[1]",
+        "[\"an array\"]",
         "{\"tex\": \"a\"}",
         "hello",
         "{\"text\": null}",
@@ -333,6 +334,58 @@ fn text_beside_parquet_files_is_left_out() {
     );
     let Split { val, .. } = documents.split().expect("two files");
     assert_eq!(texts(&val), ["b.parquet"]);
+}
+
+#[test]
+fn unfinished_download_beside_parquet_files_is_left_out() {
+    let dir = scratch();
+    let path = dir.path().join("a.parquet");
+    write_parquet(&path, TEXT, &[&[Some("a")]], Compression::SNAPPY);
+    let whole = fs::read(&path).expect("a file");
+    fs::write(dir.path().join("b.parquet.tmp"), &whole[..whole.len() / 2]).expect("written");
+    let documents = opened(dir.path());
+    assert_eq!(documents.file_names(), ["a.parquet"]);
+    let left_out = documents.left_out().to_string();
+    assert!(
+        left_out.contains("\"b.parquet.tmp\" (an unfinished download)"),
+        "{left_out}"
+    );
+}
+
+#[test]
+fn empty_parquet_file_in_a_directory_is_refused() {
+    let dir = scratch();
+    let path = dir.path().join("a.parquet");
+    write_parquet(&path, TEXT, &[&[Some("a")]], Compression::SNAPPY);
+    fs::write(dir.path().join("b.parquet"), "").expect("written");
+    let error = fault(dir.path()).expect("a failed download");
+    assert!(error.contains("b.parquet"), "{error}");
+}
+
+#[test]
+fn content_that_turns_out_to_be_no_text_is_left_out() {
+    let dir = scratch();
+    fs::write(dir.path().join("a.txt"), "text").expect("written");
+    let late = [&b"text ".repeat(20_000)[..], b"caf\xe9"].concat();
+    fs::write(dir.path().join("late.txt"), late).expect("written");
+    write_compressed(dir.path(), "latin.txt", b"caf\xe9");
+    write_compressed(dir.path(), "archive.tar", b"a\0\0");
+    fs::write(dir.path().join("settings.json"), "{\n  \"a\": 1\n}\n").expect("written");
+    let documents = opened(dir.path());
+    assert_eq!(
+        documents.file_names(),
+        ["a.txt"],
+        "{}",
+        documents.left_out()
+    );
+}
+
+#[test]
+fn byte_order_mark_before_json_lines_is_skipped() {
+    let dir = scratch();
+    let path = dir.path().join("a.jsonl");
+    fs::write(&path, "\u{feff}{\"text\": \"a\"}\r\n{\"text\": \"b\"}\r\n").expect("written");
+    assert_eq!(texts(&opened(&path)), ["a", "b"]);
 }
 
 #[test]
